@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Final
 
+from connector.base import numbers
 from connector.base.decoding import joined, loads
 from connector.endpoints import MOMENT, EndOfStream, usage_elsewhere
 from connector.endpoints._shapes import as_dict, as_list, check_parts, index_of, text_of, text_or_none
@@ -85,10 +86,7 @@ class _LastChoice(EndOfStream):
     @cached_property
     def _asked(self) -> int:
         """How many choices the request asks for; 0 if it does not say so plainly."""
-        try:
-            request = as_dict(loads(self._request))
-        except ValueError:  # too deep, for one
-            return 0
+        request = as_dict(numbers.loads(self._request))
         number, prompt = request.get("n"), request.get("prompt")
         prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0] if prompt else 0, int) else 1
         return prompts if number is None else number * prompts if type(number) is int else 0

@@ -220,8 +220,16 @@ def _template_of(config: Config, constants: Mapping[str, Any]) -> Template:
     if found.structure is None:
         problem = "`model` could be the config's or a column: write record.model for the column, or the model itself"
         raise ConfigError([Problem("request_format", problem)])
-    named = _named(found)
-    return found if named is None else template({**found.structure, "model": _with_model(named, config.model)})
+    given = found.structure if isinstance(found.structure, dict) else {}
+    bound = {name: _bound(given[name], config.model) for name in ("model", "models") if name in given}
+    return template({**given, **bound}) if bound else found
+
+
+def _bound(named: JSON, model: str) -> JSON:
+    """Returns what names the model in a request format, or the models to try, with `model` as the config's."""
+    if isinstance(named, list):
+        return [_bound(each, model) for each in named]
+    return _with_model(named, model) if isinstance(named, str) else named
 
 
 def _named(template: Template) -> str | None:
@@ -251,11 +259,10 @@ def check_model(config: Config, option: str) -> None:
     Raises:
         ConfigError: That is so.
     """
-    if config.request_format is None:
+    if config.request_format is None or config.models:  # of which it picks one, with its prices
         return
-    constants = constants_of(config)
-    template = Template(config.request_format, "request_format", constants=constants)
-    named = None if constants else _named(template)
+    template = Template(config.request_format, "request_format")
+    named = _named(template)
     reads = template.names if named is None else Template([named], "request_format").names
     if "model" not in reads and named != config.model:
         raise ConfigError([Problem(option, 'has no effect beside this request_format: write "{{ model }}" in it')])

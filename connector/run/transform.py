@@ -182,6 +182,8 @@ def _overridden(config: Config, overrides: Mapping[str, Any]) -> Config:
         raise ConfigError([Problem(name, f"{problem}; {there_are(name, STREAM_OPTIONS)}") for name in unknown])
     update: dict[str, Any] = {other: None for name, other in _REPLACES.items() if overrides.get(name)}
     checked = Config.load(overrides)
+    if overrides.get("prompt") and config.model is None:
+        update["model"] = checked.model  # of the environment, which was not asked beside a request format
     own = config.model_copy(update=update | {name: getattr(checked, name) for name in overrides})
     if overrides.get("system_prompt") and own.request_format is not None:
         raise ConfigError([Problem("system_prompt", "has no effect beside a request_format: put it there")])

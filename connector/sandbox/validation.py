@@ -52,9 +52,7 @@ _NOT_JSON: Final = (
     "correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
 )
 _PRIVATE: Final = (".localhost", ".local", ".internal")  # names that nobody can register
-_FOREIGN: Final = (
-    "This sandbox answers only by a name of this machine, such as localhost. For other names, start it with --host."
-)
+_FOREIGN: Final = "This sandbox answers only to names of this machine, as localhost; to others with --host 0.0.0.0."
 _NO_KEY: Final = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY)."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
 from itertools import chain
 from typing import Any, Final
@@ -45,15 +44,15 @@ def to_polars(pieces: Iterator[Any]) -> Any:
     """Returns a data frame."""
     pl: Any = import_module("polars")
     first = next(pieces, None)
-    if isinstance(first, dict):
-        return _fitting([first, *pieces], partial(pl.DataFrame, infer_schema_length=None))
 
-    def made(table: Any) -> Any:
+    def made(values: Any) -> Any:
         try:
-            return pl.from_arrow(table)
+            return pl.DataFrame(values, infer_schema_length=None)
         except pl.exceptions.PanicException as error:  # which is not an `Exception`
             raise NotImplementedError from error
 
+    if isinstance(first, dict):
+        return _fitting([first, *pieces], made)
     return pl.DataFrame() if first is None else _taken(chain([first], pieces), made)
 
 

@@ -1007,6 +1007,15 @@ def test_a_stream_that_is_followed_has_only_so_many_choices(monkeypatch: pytest.
         deque(map(endpoints.load("chat").end_of_stream(b"{}").follow, events))
 
 
+@pytest.mark.parametrize("request_", ["{}", '{"n": 1, "seed": 1e400}', '{"x": %s}' % ("[" * 300 + "]" * 300)])
+def test_after_the_last_choice_only_the_usage_is_waited_for_whatever_the_request_holds(request_: str) -> None:
+    end = endpoints.load("chat").end_of_stream(request_.encode())
+    end.follow({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+    assert end.patience is None
+    end.follow({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    assert end.patience is not None
+
+
 @pytest.mark.parametrize("size", [1, 1000])
 def test_a_body_takes_its_own_memory_however_small_its_pieces_are(size: int) -> None:
     tracemalloc.start()

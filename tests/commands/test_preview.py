@@ -69,6 +69,14 @@ def test_a_model_that_the_config_s_request_would_not_name_is_refused(
     assert (f'"model": "{called}"' in said.out) if called else ("--model: has no effect beside this" in said.err)
 
 
+def test_a_model_of_the_config_s_list_is_picked_whatever_its_request_names(source: Path, tmp_path: Path) -> None:
+    models = [{"name": "a", "id": "one"}, {"name": "b", "id": "two", "input_price": 3, "output_price": 4}]
+    request = {"model": "two", "messages": [{"role": "user", "content": "{{ text }}"}]}
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"url": "http://localhost/v1", "request_format": request, "models": models}))
+    assert preview(source, "--config", str(config), "--model", "b", "--rows", "1") == 0
+
+
 def test_rows_come_from_the_whole_table_and_a_seed_gives_others(
     source: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -133,6 +133,13 @@ def test_the_config_s_model_comes_before_a_column_where_a_request_format_names_t
             assert requests.model == called
 
 
+def test_the_config_s_model_comes_before_a_column_in_a_list_of_models_to_try() -> None:
+    format_ = {"models": ["{{ model }}", "spare", 1], "messages": [{"role": "user", "content": "Sell {{ model }}"}]}
+    requests = Plan(Config(url="http://localhost/v1", model="m", request_format=format_)).requests
+    body = json.loads(requests.body(CAR))
+    assert (body["models"], body["messages"][0]["content"]) == (["m", "spare", 1], "Sell Punto")
+
+
 def test_a_column_of_objects_called_model_is_read_as_one() -> None:
     format_ = {"model": "{{ model }}", "messages": [{"role": "user", "content": "Sell {{ model.name }}"}]}
     requests = Plan(Config(url="http://localhost/v1", model="m", request_format=format_)).requests

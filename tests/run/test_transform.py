@@ -38,6 +38,15 @@ def test_streams_are_named_by_name_or_glob(streams: Any, gaining: set[str]) -> N
     assert {name for name in ("reviews", "replies", "users") if made.open(name) is not None} == gaining
 
 
+def test_a_stream_s_prompt_takes_the_model_of_the_environment_that_a_request_format_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_MODEL", "e")
+    made = transform(model=None, prompt=None, request_format=REQUEST, streams={"s": {"prompt": "{{ text }}"}})
+    assert made.open("s") is not None
+    assert made.plan.requests.model == "e"
+
+
 def test_a_name_goes_before_a_glob_and_the_first_glob_before_the_next() -> None:
     formats = {name: {"response_format": {name: "{{ content }}"}} for name in ("r*", "rev*", "reviews")}
     made = transform(streams=formats)

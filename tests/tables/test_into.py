@@ -101,6 +101,8 @@ ODD: dict[str, list[Any]] = {
     "keys that are numbers": [{1: 2}, None],
     "a date and a time": [date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)],
     "a thing": [object(), 1],
+    "no number": [Decimal("NaN"), 1],
+    "a tiny number": [Decimal("1E-300"), 1],
 }
 
 
