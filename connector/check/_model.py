@@ -36,7 +36,7 @@ def wanted(model: str | None, offered: Sequence[str], kind: str) -> str:
     """Returns the problem and the change to make for a model that the endpoint refuses."""
     if model is None:
         pick = f": the server has {', '.join(offered[:5])}" if offered else ""
-        return f"the request names no model: set model, or put it into request_format{pick}"
+        return f"the request names no model: put it into request_format, or set model if there is none{pick}"
     purpose = endpoints.load(kind).other_purpose(model)
     if purpose is not None:
         rest = near("", offered, kind)

@@ -26,6 +26,7 @@ from connector.commands._options import add_config, add_endpoint, endpoint_from
 from connector.config.config import Config
 from connector.connector import Connector
 from connector.parser import Parser
+from connector.run.requests import check_model
 from connector.run.transform import Transform
 
 _WIDEST: Final = 120
@@ -78,7 +79,10 @@ def _config(arguments: argparse.Namespace) -> Config:
     given = endpoint_from(arguments) | ({"model": arguments.model} if arguments.model else {})
     if arguments.config is None:
         given["prompt"] = _PROMPT
-    return Config.load(arguments.config, **given)
+    config = Config.load(arguments.config, **given)
+    if arguments.model:
+        check_model(config, "--model")
+    return config
 
 
 def _offered(probe: Probe) -> list[str]:

@@ -18,6 +18,7 @@ from connector.config.config import Config
 from connector.config.shorthands import chosen_model, constants_of, shorthand_of
 from connector.ledger import keys_of
 from connector.run.where import Where
+from connector.templates.plain import OF_CONFIG
 from connector.templates.template import Template
 from connector.templates.verbatim import constant, verbatim
 
@@ -215,6 +216,8 @@ def _template_of(config: Config, constants: Mapping[str, Any]) -> Template:
         )
 
     found = template(_format_of(config))
+    if constants and config.request_format is not None:
+        _check_entry(_named(found), constants)
     if config.request_format is None or config.model is None or "model" not in found.names - constants.keys():
         return found
     if found.structure is None:
@@ -238,6 +241,22 @@ def _named(template: Template) -> str | None:
     return named if isinstance(named, str) else None
 
 
+def _check_entry(named: str | None, constants: Mapping[str, Any]) -> None:
+    """Refuses to send a whole entry of `models` as the model to call."""
+    if named is None or "{" not in named:
+        return
+    template = Template({"model": named}, "request_format", constants=constants)
+    if template.reads_row or not template.names <= constants.keys():
+        return
+    try:
+        found = template.render({})["model"]
+    except TemplateError:  # which each row will say
+        return
+    if found in constants.values():
+        problem = f"{named!r} is the whole entry of models: write {{{{ model.id }}}}"
+        raise ConfigError([Problem("request_format.model", problem)])
+
+
 def _with_model(named: str, model: str) -> JSON:
     """Returns a template of the model to call in which `model` is the config's: a column of that name never picks it.
 
@@ -245,7 +264,7 @@ def _with_model(named: str, model: str) -> JSON:
     """
     template = Template({"model": named}, "request_format", constants={"model": model})
     if template.reads_row or template.names - {"model"}:
-        return f"{{% set model = {constant(model)} %}}{named}" if "model" in template.names else named
+        return f"{{% set model = {constant(model)} %}}{OF_CONFIG}{named}" if "model" in template.names else named
     try:
         return verbatim(template.render({})["model"])
     except TemplateError:

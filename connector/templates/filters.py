@@ -103,6 +103,20 @@ def _concat(context: Context, values: Iterable[Any]) -> str:
     return "".join(parts)
 
 
+def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns the object of these names and values.
+
+    Raises:
+        ValueError: A name comes twice: one that a row gives would take the place of one that the config gives.
+    """
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f'an object cannot have the name "{name}" twice')
+        made[name] = value
+    return made
+
+
 def _texts(context: Context, values: Iterable[Any]) -> list[str]:
     return [value if type(value) is str else _spend(context, value) for value in values]
 
@@ -254,6 +268,7 @@ INTERNAL: Final[Mapping[str, Callable[..., Any]]] = {
     "_value": _paid(json_value),
     "_spend": _spend,
     "_concat": _concat,
+    "_object": once,
     "_display": _display,
     "_read": _read,
     "_slice": _slice,

@@ -6,6 +6,7 @@ text can never break or change the JSON around it, and a string that is one `{{ 
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ from connector.base.records import JSON, Schema
 from connector.base.values import NullError, computable
 from connector.templates.environment import MAX_DEPTH, TOO_DEEP, Environment, apply_filter, depth
 from connector.templates.expression_types import schema_of_expression
-from connector.templates.filters import IMAGE_ROOT
+from connector.templates.filters import IMAGE_ROOT, once
 from connector.templates.json_text import as_text, escape, example
 from connector.templates.metering import FUEL, MAX_FUEL
 from connector.templates.plain import AS_TEXT, ROW
@@ -148,16 +149,17 @@ class JinjaTemplate:
     def _node(self, value: JSON, path: str, blocks: list[nodes.Node]) -> nodes.Expr:
         if isinstance(value, dict):
             fixed = self._fixed_keys and path == self.path
-            return nodes.Dict(
-                [
-                    nodes.Pair(
-                        nodes.Const(str(key)) if fixed else self._string(str(key), at, blocks, key=True),
-                        self._node(item, at, blocks),
-                    )
-                    for key, item in value.items()
-                    for at in (f"{path}.{key}",)
-                ]
-            )
+            pairs = [
+                (
+                    nodes.Const(str(key)) if fixed else self._string(str(key), at, blocks, key=True),
+                    self._node(item, at, blocks),
+                )
+                for key, item in value.items()
+                for at in (f"{path}.{key}",)
+            ]
+            if all(isinstance(key, nodes.Const) for key, _ in pairs):
+                return nodes.Dict([nodes.Pair(*pair) for pair in pairs])
+            return apply_filter(nodes.List([nodes.Tuple([*pair], "load") for pair in pairs], lineno=1), "_object")
         if isinstance(value, list):
             return nodes.List([self._node(item, f"{path}[{i}]", blocks) for i, item in enumerate(value)])
         if isinstance(value, str):
@@ -219,7 +221,7 @@ class JinjaTemplate:
         for string in self.strings:
             try:
                 alone = _alone(string.source, is_text=string.expression is None, lenient=lenient)
-                alone.evaluate({**row, **self._constants}, resources)
+                alone.evaluate(row, {**self._constants, **resources})
             except Exception as inner:  # noqa: BLE001 - as in render
                 return TemplateError(f"{string.place}: {string.reason(inner, row)}")
         found = "what it renders to is not JSON: " if isinstance(error, orjson.JSONDecodeError) else ""
@@ -268,7 +270,11 @@ def _compiled(
         context = _Context(environment, {**reserved, ROW: values, **values, **constants, **resources}, evaluation)
         deque(root(context), maxlen=0)
         result = context.vars[_RESULT]
-        return numbers.loads(result) if is_text else result
+        if not is_text:
+            return result
+        found = numbers.loads(result)
+        json.loads(result, object_pairs_hook=once)
+        return found
 
     return render
 

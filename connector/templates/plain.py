@@ -19,6 +19,9 @@ from connector.base.values import native
 AS_TEXT: Final = "{# text #}"
 """Follows a prompt that is a single expression, so that it renders as a text, whatever its value."""
 
+OF_CONFIG: Final = "{# from the config #}"
+"""Ends what is put before a template to define names that the config gives; messages quote what follows it."""
+
 ROW: Final = "record"
 """The name of the whole row in a template: `{{ record["Order No."] }}`."""
 

@@ -11,7 +11,7 @@ from jinja2.meta import TrackingCodeGenerator
 from connector.base.regex import regex
 from connector.base.suggestions import there_are
 from connector.base.values import NullError, is_null
-from connector.templates.plain import AS_TEXT, ROW, Path
+from connector.templates.plain import AS_TEXT, OF_CONFIG, ROW, Path
 
 _SHOWN: Final = 60
 _QUOTED: Final = 300
@@ -140,5 +140,5 @@ def error_text(error: Exception) -> str:
 
 def quoted_source(source: str) -> str:
     """Returns a template in quotes for a message, shortened."""
-    source = source.removesuffix(AS_TEXT)
+    source = source.removesuffix(AS_TEXT).rpartition(OF_CONFIG)[2]
     return repr(source if len(source) <= _SHOWN else source[: _SHOWN - 1] + "…")

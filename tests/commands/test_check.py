@@ -83,6 +83,16 @@ def test_a_config_that_cannot_be_read_is_reported_in_the_table(capsys: pytest.Ca
     assert "nowhere.json cannot be read" in " ".join(table.split())
 
 
+def test_a_model_that_the_config_s_request_does_not_name_is_refused_as_by_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"url": "http://localhost/v1", "request_format": {"model": "old", "messages": []}}))
+    code, table = shown(capsys, "--config", str(path), "--model", "new", "--format", "table")
+    assert code == 2
+    assert "--model: has no effect beside this request_format" in " ".join(table.split())
+
+
 def test_url_and_model_are_enough(endpoint: Endpoint, capsys: pytest.CaptureFixture[str]) -> None:
     code, table = shown(capsys, "--url", endpoint.base_url, "--model", "echo-1")
     assert (code, table.partition(" ")[0]) == (0, "url")

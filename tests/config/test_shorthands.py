@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from connector import Config, ConfigError, Connector
+from connector import Config, ConfigError, Connector, TemplateError
 from connector.config.shorthands import chosen_model, constants_of, names_of, prices_of
 from connector.run.plan import Plan
 from tests.endpoint import Endpoint
@@ -160,6 +160,18 @@ def test_a_column_of_objects_called_model_is_read_as_one() -> None:
 def test_a_request_format_that_could_mean_another_model_is_refused(format_: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Plan(Config(url="http://localhost/v1", model="m", request_format=format_))
+
+
+def test_an_entry_of_models_is_not_sent_as_the_model() -> None:
+    with pytest.raises(ConfigError, match=r"request_format.model: '{{ model }}' is the whole entry .*{{ model.id }}"):
+        Plan(config(prompt=None, request_format={"model": "{{ model }}", "messages": []}, model="big"))
+
+
+def test_an_error_of_the_model_s_template_quotes_it_as_it_is_written() -> None:
+    format_ = {"model": "{{ tier }}/{{ model.name }}", "messages": []}
+    requests = Plan(Config(url="http://localhost/v1", model="m", request_format=format_)).requests
+    with pytest.raises(TemplateError, match=r"'{{ tier }}/{{ model.name }}' fails on this row"):
+        requests.body({"tier": "pro"})
 
 
 def test_a_request_format_does_not_take_its_model_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

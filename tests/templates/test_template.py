@@ -497,6 +497,26 @@ def test_the_leaf_that_fails_is_blamed_and_not_one_that_does_without() -> None:
         template.render({"x": 1})
 
 
+def test_no_row_takes_the_place_of_a_name_that_the_config_gives() -> None:
+    twice = {"model": "m", "{{ name }}": "{{ value }}"}
+    texts = (
+        '{"model": "m"{% if name %}, "{{ name }}": "{{ value }}"{% endif %}}',
+        '{"model": "m", {{ name }}: 1{% if 0 %}{% endif %}}',
+    )
+    for template in (Template(twice, "r"), *(Template(text, "r") for text in texts)):
+        assert template.render({"name": "user", "value": "u"}).keys() == {"model", "user"}
+        with pytest.raises(TemplateError, match=r'^r: .*the name "model" twice'):
+            template.render({"name": "model", "value": "theirs"})
+
+
+def test_a_string_that_fails_on_record_is_blamed_although_a_constant_has_the_name_of_its_column() -> None:
+    template = Template(
+        {"a": "{{ record.model.name }} {{ model.id }}"}, "r", constants={"model": {"id": "m", "name": "n"}}
+    )
+    with pytest.raises(TemplateError, match=r"^r\.a: .* has no attribute 'name'"):
+        template.render({"model": "theirs"})
+
+
 # --- Columns ---------------------------------------------------------------------------------------------------------
 
 
