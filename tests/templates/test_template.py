@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from connector.base.errors import ConfigError, TemplateError
@@ -95,11 +95,11 @@ def test_nasty_text_comes_through_byte_for_byte(source: Any, review: str) -> Non
 
 @given(texts, texts, values)
 def test_any_row_comes_through_and_the_structure_around_it_is_unchanged(one: str, two: str, value: object) -> None:
+    assume(one not in ("a", "z"))  # a name that comes twice is refused
     template = Template(
         {"{{ one }}": "<{{ one }}|{{ two }}>", "a": ["{{ value }}", "{{ two }}"], "z": {}}, "request_format"
     )
     expected = {one: f"<{one}|{two}>", "a": [value, two], "z": {}}
-    expected |= {"a": [value, two], "z": {}}  # should the key be one of these
     assert sent(template, {"one": one, "two": two, "value": value}) == expected
 
 
