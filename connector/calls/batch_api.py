@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from connector.base.amounts import counted
 from connector.base.clock import Clock
 from connector.base.decoding import SMALL, loads, storable, weight_of_reply
-from connector.base.errors import ConnectorError, CutError, FatalError, ReplyError
+from connector.base.errors import ConnectorError, FatalError, ReplyError
 from connector.base.masking import Masker
 from connector.base.records import is_ok
 from connector.base.spool import explained
@@ -219,10 +219,6 @@ class HttpBatchAPI:
                 if into.tell() > most:
                     return
                 renew(len(chunk))
-        if (length := response.headers.get("content-length", "")).isdecimal():
-            whole = int(length) + (start if response.status == _PARTIAL else 0)
-            if into.tell() < whole and "content-encoding" not in response.headers:
-                raise CutError("the connection was lost before the file was complete")
 
     def _batch(self, path: str, body: Mapping[str, Any] | None = None, *, once: bool = False) -> Batch:
         url = self._url(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from connector.base.errors import ReplyError
 from connector.base.masking import Masker
 from connector.calls.batch_api import HttpBatchAPI
 from connector.http.transport import Settings, Transport
+from tests.endpoint import Action, Endpoint
+from tests.faults import LAST_CHUNK, chunk, head
 
 KEY = "0123456789abcdef" * 2
 URL = "http://endpoint.test/v1"
@@ -49,6 +52,18 @@ def test_what_is_not_json_is_reported_without_the_key_or_half_of_it(api: HttpBat
         with pytest.raises(ReplyError) as caught:
             api.retrieve("b")
     assert "0123" not in caught.value.message
+
+
+@pytest.mark.parametrize("length", ["5", "9" * 5_000, "x"])
+def test_the_length_of_a_file_that_comes_in_chunks_says_nothing(length: str) -> None:
+    answer = [head(200, {"Transfer-Encoding": "chunked", "Content-Length": length}), chunk(b"{}\n"), LAST_CHUNK]
+    file = BytesIO()
+    with (
+        Endpoint(lambda _: Action("file", answer)) as endpoint,
+        closing(HttpBatchAPI(Transport(Settings()), endpoint.base_url, Masker(), 10, Clock())) as api,
+    ):
+        api.download("f", file, "b", 1)
+    assert file.getvalue() == b"{}\n"
 
 
 def test_an_answer_that_would_take_far_more_memory_than_it_has_bytes_is_refused() -> None:
