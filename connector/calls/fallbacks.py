@@ -158,7 +158,7 @@ def _read(path: Path | None) -> dict[str, dict[str, Any]]:
     try:
         found = {} if path is None else json.loads(path.read_bytes())
         return {str(model): {"at": float(entry["at"]), "names": list(entry["names"])} for model, entry in found.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

@@ -243,7 +243,7 @@ class SharedLearner:
             members = {name: member for name, member in members.items() if at - member.seen < _GONE}
             if members:
                 return Learner.read(known["learner"]), members
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             pass
         return Learner.read(json.loads(json.dumps(self._learner.written()))), {}
 

@@ -237,7 +237,7 @@ def _read(path: Path | None) -> dict[str, Table]:
             model: Table(float(entry["at"]), tuple(Capability(*map(str, row)) for row in entry["rows"]))  # type: ignore[arg-type]  # written by _write
             for model, entry in kept.items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

@@ -96,6 +96,8 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {error.lineno} is not JSON: {error.msg}") from None
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply") from None
+    except ValueError:  # of thousands of digits
+        raise ConfigError(f"{path} has an integer that is too long") from None
     if isinstance(data, list):
         data = {"models": data}
     if not isinstance(data, dict):

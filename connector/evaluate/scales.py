@@ -45,6 +45,7 @@ _SCALES: Final[Mapping[str, Scale]] = {
     "array": "list",
 }
 _DIGITS: Final = 1e-9
+_LARGEST: Final = 1e150  # number whose errors can be added up; larger ones, infinity and NaN are compared as texts
 
 
 class Target(NamedTuple):
@@ -159,7 +160,7 @@ def _json(value: JSON) -> JSON:
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 
@@ -209,7 +210,9 @@ def _number(value: JSON) -> JSON:
         found = float(value)
     except (TypeError, ValueError):
         return value
-    if not math.isfinite(found):
+    except OverflowError:
+        found = math.inf
+    if not abs(found) <= _LARGEST:
         return str(value)
     return int(found) if found.is_integer() else found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final, get_args, get_type_hints
 
 from connector.base.errors import ConfigError
@@ -71,7 +71,10 @@ def _typed(value: Any, schema: Schema) -> Any:
     kind = _JSON_TYPES.get(type(known))
     if kind not in kinds and not (kind == "integer" and "number" in kinds):
         return value
-    exact = Decimal(value.strip()) if kind == "number" else known
+    try:
+        exact = Decimal(value.strip()) if kind == "number" else known
+    except InvalidOperation:  # an exponent of twenty digits
+        return value
     return known if known == exact or Decimal(repr(known)) == exact else exact  # with all its digits
 
 
@@ -103,7 +106,7 @@ def _failure(value: Any) -> Failure | None:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Failure("", value)
     if not isinstance(value, Mapping) or value.get("message") is None:
         return None

@@ -169,7 +169,12 @@ def test_the_next_run_uses_a_fallback_for_a_week(tmp_path: Path) -> None:
     assert fallbacks(path, 1e9 + 8 * 86_400).fitted(dumps(ASKED)) == dumps(ASKED)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"m": 1}', b'{"m": {"at": "x", "names": []}}'])
+HUGE = b'{"m": {"at": 1%b, "names": []}}' % (b"0" * 400)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"m": 1}', b'{"m": {"at": "x", "names": []}}', HUGE, b"[" * 100_000]
+)
 def test_a_damaged_file_of_fallbacks_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "known.json"
     path.write_bytes(content)

@@ -283,6 +283,8 @@ def test_runs_take_turns_at_a_number_that_does_not_suffice_for_all() -> None:
         '{"learner": null, "members": {"a": [5000, 1, 1, 1, 1]}}',
         '{"learner": [], "members": {"a": [5000, 1, 1, 1, 1]}}',
         '{"members": {"a": [5000]}}',
+        f'{{"members": {{"a": [1{"0" * 400}, 1, 1, 1, 1]}}}}',
+        "[" * 100_000,
     ],
 )
 def test_a_text_of_another_version_is_replaced(text: str) -> None:

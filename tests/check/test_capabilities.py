@@ -144,7 +144,13 @@ def test_all_questions_together_end_after_three_times_the_timeout_and_what_is_le
         assert len([call for call in endpoint.journal.calls if call.method == "POST"]) == 2 * 3
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"m": 1}', '{"m": {"at": "x"}}', '{"m": {"at": 0, "rows": [[1]]}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", '{"m": 1}', '{"m": {"at": "x"}}', '{"m": {"at": 0, "rows": [[1]]}}'),
+        *(f'{{"m": {{"at": 1{"0" * 400}, "rows": []}}}}', "[" * 100_000),
+    ],
+)
 def test_a_damaged_file_is_ignored(endpoint: Endpoint, content: str) -> None:
     path = capabilities._path(endpoint.url)  # noqa: SLF001 - where it is, is nobody else's business
     path.parent.mkdir(parents=True, exist_ok=True)

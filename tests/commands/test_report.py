@@ -324,6 +324,18 @@ def test_what_is_not_the_output_of_a_run_is_refused(tmp_path: Path, text: str, t
     assert not (tmp_path / "out.jsonl.html").exists()
 
 
+def test_an_output_that_another_program_has_changed_has_a_report(tmp_path: Path) -> None:
+    output, config = tmp_path / "out.csv", tmp_path / "c.json"
+    output.write_text(
+        "id,price,_llm_status,_llm_error,_llm_cost_usd\n"
+        f"1,1e99999999999999999999,success,,1e400\n2,,error,{'[' * 100_000},x\n3,{'9' * 5_000},success,,\n"
+    )
+    config.write_text(json.dumps({"url": "http://localhost:1/v1", "model": "m", "prompt": "x", "output_schema": TYPED}))
+    done = run("report", output, "-c", config, "-r", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert figures(tmp_path / "r.json")["outcomes"]["statuses"] == {"success": 2, "error": 1}
+
+
 def test_nothing_is_imported_for_a_report_that_nobody_asked_for(
     tmp_path: Path, source: Path, endpoint: Endpoint
 ) -> None:

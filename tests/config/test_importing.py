@@ -165,6 +165,8 @@ def test_what_comes_out_is_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("a.json", "{", "line 1 is not JSON"),
         ("a.toml", f'key = "{KEY}', "is not TOML"),
         ("a.json", "1", "is not an object"),
+        ("a.json", f'{{"key": "{KEY}", "n": {"9" * 5_000}}}', "has an integer that is too long"),
+        ("a.toml", f'key = "{KEY}"\nn = {"9" * 5_000}', "has an integer that is too long"),
         ("a.json", '{"theme": "dark"}', "does not describe an endpoint"),
         (".env", "A=1", "does not describe an endpoint"),
         (

@@ -28,12 +28,16 @@ LABEL = {"type": ["string", "null"], "enum": ["good", "bad", None]}
         ("number", 2.5, "3", False, 0.5),
         ("number", "many", 3, False, None),
         ("number", float("nan"), 3, False, None),
+        ("number", 10**400, 10**400, True, None),
+        ("number", 1e308, -1e308, False, None),
+        ("number", 1e100, -1e100, False, 2e100),
         ("text", "The pump failed.", "the pump  failed", False, 1.0),
         ("text", "The pump failed. ", "The pump failed.", True, 1.0),
         ("list", ["b", "A"], '["a", "b"]', True, 1.0),
         ("list", ["a", "c"], "a; b", False, 0.5),
         ("list", [], "[]", True, 1.0),
         ("list", None, "[]", False, None),
+        ("list", "[" * 100_000, "[]", False, 0),
     ],
 )
 def test_right_is_what_its_scale_says(scale: Scale, answer: Any, truth: Any, right: bool, amount: float | None) -> None:
