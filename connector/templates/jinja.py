@@ -273,7 +273,7 @@ def _compiled(
         if not is_text:
             return result
         found = numbers.loads(result)
-        json.loads(result, object_pairs_hook=once)
+        json.loads(result, object_pairs_hook=once, parse_int=str, parse_float=str)  # or 5,000 digits would fail here
         return found
 
     return render

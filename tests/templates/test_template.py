@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from connector.base import numbers
 from connector.base.errors import ConfigError, TemplateError
 from connector.base.values import dumps
 from connector.templates.template import Template
@@ -507,6 +508,12 @@ def test_no_row_takes_the_place_of_a_name_that_the_config_gives() -> None:
         assert template.render({"name": "user", "value": "u"}).keys() == {"model", "user"}
         with pytest.raises(TemplateError, match=r'^r: .*the name "model" twice'):
             template.render({"name": "model", "value": "theirs"})
+
+
+@pytest.mark.parametrize("number", [b"9" * 5_000, b"1e99999", b"1.10"])
+def test_a_text_with_control_blocks_keeps_every_digit_of_a_row_s_number(number: bytes) -> None:
+    row = numbers.loads(b'{"n":' + number + b"}")
+    assert numbers.dumps(Template('{"a": {{ n }}{% if 0 %}{% endif %}}', "r").render(row)) == b'{"a":' + number + b"}"
 
 
 def test_a_string_that_fails_on_record_is_blamed_although_a_constant_has_the_name_of_its_column() -> None:
