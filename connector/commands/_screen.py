@@ -10,6 +10,7 @@ import orjson
 
 from connector.base import numbers
 from connector.base.amounts import counted
+from connector.base.decoding import storable
 from connector.base.excerpts import excerpt
 from connector.base.records import JSON
 
@@ -27,7 +28,7 @@ def common(values: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
 
 def screen(value: Any, *, whole: bool, share: float = 1) -> str:
     """Returns a value as indented JSON that takes at most this share of a screen, or all of it."""
-    text = numbers.dumps(value if whole else excerpt(value), option=orjson.OPT_INDENT_2).decode()
+    text = numbers.dumps(storable(value if whole else excerpt(value)), option=orjson.OPT_INDENT_2).decode()
     height = shutil.get_terminal_size((80, _LINES)).lines - 1  # one is the title's
     lines, most = text.splitlines(), max(_LEAST, int(height * share))
     if whole or len(lines) <= most:

@@ -55,7 +55,8 @@ class Outcomes:
         self._has_integers = '"integer"' in json.dumps(self._portable, default=str)
         self._response = Template(self._format(config), "response_format", lenient=True, fixed_keys=True)
         self._is_sample = not self._response.strings
-        self._values = self._endpoint.value_types(request)
+        given = self._endpoint.value_types(request)  # with the parameters of a tool, which may be no schema
+        self._values = {name: schemas.portable(schema, schema) for name, schema in given.items()}
         self._reads_parsed = self._schema is not None or "parsed" in self._response.names
         self._wants_object = self._schema is None and self._response.reads_members_of("parsed")
         self._unmet = self._endpoint.expectation(request, self._response.names)

@@ -69,6 +69,16 @@ def test_a_model_that_the_config_s_request_would_not_name_is_refused(
     assert (f'"model": "{called}"' in said.out) if called else ("--model: has no effect beside this" in said.err)
 
 
+def test_half_of_a_character_in_a_column_is_shown_as_the_run_would_write_it(
+    source: Path, endpoint: Endpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"prompt": "{{ text }}", "response_format": {"half": "{{ '\\ud800' }}x"}}))
+    shared = ("--url", endpoint.url, "--model", "m", "--config", str(config), "--rows", "1", "--call")
+    assert preview(source, *shared) == 0
+    assert '"half": "\ufffdx"' in capsys.readouterr().out
+
+
 def test_a_model_of_the_config_s_list_is_picked_whatever_its_request_names(source: Path, tmp_path: Path) -> None:
     models = [{"name": "a", "id": "one"}, {"name": "b", "id": "two", "input_price": 3, "output_price": 4}]
     request = {"model": "two", "messages": [{"role": "user", "content": "{{ text }}"}]}

@@ -49,6 +49,24 @@ def test_the_choices_of_a_reply_are_read_once_for_a_row(request_: dict[str, Any]
     assert body.reads["choices"] == 1
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"team": ["x"]}, {"type": "list"}, {"type": {}}, {"properties": ["x"]}, {"properties": {"x": "y"}}),
+        *({"type": "string", "enum": "x"}, {"enum": 5}, {"required": 1}, {"$ref": "#/nowhere"}, {"$ref": 1}),
+        *({"properties": {"x": {"type": "string", "enum": "x"}}}, {"items": 1}, {"anyOf": {}}),
+    ],
+)
+def test_the_parameters_of_a_tool_may_be_no_schema(given: dict[str, Any]) -> None:
+    request_ = {"model": "m", "tools": [{"type": "function", "function": {"name": "f", "parameters": given}}]}
+    columns = {"all": "{{ arguments }}", "x": "{{ arguments.x }}", "calls": "{{ tool_calls }}"}
+    config = Config.load({"url": "http://localhost/v1", "request_format": request_, "response_format": columns})
+    call = {"id": "c", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    body = {"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    found = Outcomes(config, request_).of(Record(0, {}), Reply(200, body, {}), b"key")
+    assert (found.columns["all"], found.columns["x"]) == ({"x": 1}, 1)
+
+
 def test_a_template_that_reads_the_whole_reply_finds_vectors_as_the_text_that_came() -> None:
     columns = {"whole": "{{ record }}", "size": "{{ dimensions }}"}
     config = Config.load({"url": "http://localhost/v1/embeddings", "prompt": "{{ text }}", "response_format": columns})
