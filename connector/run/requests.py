@@ -86,8 +86,7 @@ class Requests:
         named = _named(self._template)
         if named is None:
             return False
-        template = Template({"model": named}, "request_format")
-        return template.reads_row or not template.names <= self._constants
+        return _of_config(named, dict.fromkeys(self._constants)) is None
 
     @property
     def is_constant(self) -> bool:
@@ -241,12 +240,18 @@ def _named(template: Template) -> str | None:
     return named if isinstance(named, str) else None
 
 
+def _of_config(named: str, constants: Mapping[str, Any]) -> Template | None:
+    """Returns the template of what names the model if it reads these constants alone; `None` if it reads a row."""
+    template = Template({"model": named}, "request_format", constants=constants)
+    return None if template.reads_row or not template.names <= constants.keys() else template
+
+
 def _check_entry(named: str | None, constants: Mapping[str, Any]) -> None:
     """Refuses to send a whole entry of `models` as the model to call."""
     if named is None or "{" not in named:
         return
-    template = Template({"model": named}, "request_format", constants=constants)
-    if template.reads_row or not template.names <= constants.keys():
+    template = _of_config(named, constants)
+    if template is None:
         return
     try:
         found = template.render({})["model"]
@@ -262,9 +267,10 @@ def _with_model(named: str, model: str) -> JSON:
 
     Everywhere else in a request format, `model` is the column, since it decides nothing there.
     """
-    template = Template({"model": named}, "request_format", constants={"model": model})
-    if template.reads_row or template.names - {"model"}:
-        return f"{{% set model = {constant(model)} %}}{OF_CONFIG}{named}" if "model" in template.names else named
+    template = _of_config(named, {"model": model})
+    if template is None:
+        reads = Template([named], "request_format").names
+        return f"{{% set model = {constant(model)} %}}{OF_CONFIG}{named}" if "model" in reads else named
     try:
         return verbatim(template.render({})["model"])
     except TemplateError:
