@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -38,25 +38,9 @@ _KEPT: Final = (
 )
 
 
-class _Headers:
-    """Encodes the headers to keep. Rows that shared a call have the same ones, so the last ones are remembered."""
-
-    _last: tuple[Mapping[str, str] | None, bytes] = (None, b"")
-
-    def __call__(self, headers: Mapping[str, str]) -> bytes:
-        last, data = self._last
-        if headers is not last:
-            data = orjson.dumps({name: headers[name] for name in _KEPT if name in headers})
-            self._last = (headers, data)
-        return data
-
-
-_encoded_headers: Final = _Headers()
-
-
 def encoded(key: bytes, reply: Reply) -> tuple[bytes, int, bytes, bytes, int, int]:
     """Returns a reply as `COLUMNS`. The only headers kept are its IDs, for support requests, and what it cost."""
-    headers = _encoded_headers(reply.headers)
+    headers = orjson.dumps({name: reply.headers[name] for name in _KEPT if name in reply.headers})
     vectors = vectors_in(reply.body)
     if len(vectors) == 1:
         rest = _json(reply.body)
