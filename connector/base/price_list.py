@@ -21,13 +21,13 @@ from connector.base.regex import regex
 EXTRA: Final = 'pip install "openai-compatible-connector[prices]"'
 """The command that installs the library."""
 
+MAY_BE_KNOWN: Final = regex(r"https://[^/?#]*\.[a-z0-9-]*[a-z]\.?(:[0-9]*)?([/?#]|$)", re.IGNORECASE)
+"""The URLs of endpoints that may have a public price: they have TLS, and are on a domain, not at an IP address."""
+
 _LIBRARY: Final = "genai_prices"
 _NAMES: Final = ("input_mtok", "cache_read_mtok", "cache_write_mtok", "output_mtok")
 _CALLS: Final = "requests_kcount"
 _THOUSAND: Final = 1000
-MAY_BE_KNOWN: Final = regex(r"https://[^/?#]*\.[a-z0-9-]*[a-z]\.?(:[0-9]*)?([/?#]|$)", re.IGNORECASE)
-"""The URLs of endpoints that may have a public price: they have TLS, and are on a domain, not at an IP address."""
-
 _BATCH: Final = 0.5  # the share of a live call's price at every known provider: the library has no batch prices
 
 

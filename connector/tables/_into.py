@@ -79,7 +79,7 @@ def _taken(pieces: Iterator[Any], made: Callable[[Any], Any]) -> Any:
     table = to_arrow(pieces).read_all()
     try:
         return made(table)
-    except _FAILS:
+    except Exception:  # noqa: BLE001 - each library has errors of its own for what it cannot hold
         refused = [at for at in range(table.num_columns) if not _is_made(made, table.select([at]))]
     pa: Any = import_module("pyarrow")
     values: Any = import_module("connector.tables._arrow_values")
@@ -97,20 +97,16 @@ def _fitting(rows: _Rows, made: Callable[[_Rows], Any]) -> Any:
     """
     try:
         return made(rows)
-    except _FAILS:
+    except Exception:  # noqa: BLE001 - each library has errors of its own for what it cannot hold
         refused = [name for name in _names(rows) if not _is_made(made, [{_name(name): row.get(name)} for row in rows])]
     _warn([*map(_name, refused)])
     return made([{_name(key): _text(row[key]) if key in refused else row[key] for key in row} for row in rows])
 
 
-_FAILS: Final = Exception
-"""What a library raises for a value or type that it cannot hold: errors of its own, and Python's."""
-
-
 def _is_made(made: Callable[[Any], Any], column: Any) -> bool:
     try:
         made(column)
-    except _FAILS:
+    except Exception:  # noqa: BLE001 - each library has errors of its own for what it cannot hold
         return False
     return True
 

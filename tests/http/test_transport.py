@@ -664,7 +664,8 @@ def test_each_thread_gets_the_reply_to_its_own_request(serve: Serve, connect: Co
     assert server.connections <= 64
 
 
-def test_closing_the_transport_closes_its_pooled_connections(serve: Serve, connect: Connect) -> None:
+def answering_until_left() -> tuple[Script, threading.Event]:
+    """Answers one request; the event is set once the client has closed the connection."""
     left = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -674,23 +675,19 @@ def test_closing_the_transport_closes_its_pooled_connections(serve: Serve, conne
             peer.request()
         left.set()
 
-    server = serve(script)
-    transport = connect()
+    return script, left
+
+
+def test_closing_the_transport_closes_its_pooled_connections(serve: Serve, connect: Connect) -> None:
+    script, left = answering_until_left()
+    server, transport = serve(script), connect()
     transport.post(server.url, b"{}").read()
     transport.close()
     assert left.wait(PATIENCE)
 
 
 def test_a_call_after_the_transport_is_closed_leaves_no_connection_open(serve: Serve, connect: Connect) -> None:
-    left = threading.Event()
-
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.send(reply())
-        with suppress(EOFError):
-            peer.request()
-        left.set()
-
+    script, left = answering_until_left()
     server, transport = serve(script), connect()
     transport.close()  # while another thread is about to make its next call
     assert transport.post(server.url, b"{}").read() == b"{}"
