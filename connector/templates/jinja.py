@@ -157,7 +157,8 @@ class JinjaTemplate:
                 for key, item in value.items()
                 for at in (f"{path}.{key}",)
             ]
-            if all(isinstance(key, nodes.Const) for key, _ in pairs):
+            is_of_reply = self._environment is _LENIENT  # its names take no place of a config's, and it is paid for
+            if is_of_reply or all(isinstance(key, nodes.Const) for key, _ in pairs):
                 return nodes.Dict([nodes.Pair(*pair) for pair in pairs])
             return apply_filter(nodes.List([nodes.Tuple([*pair], "load") for pair in pairs], lineno=1), "_object")
         if isinstance(value, list):

@@ -510,6 +510,11 @@ def test_no_row_takes_the_place_of_a_name_that_the_config_gives() -> None:
             template.render({"name": "model", "value": "theirs"})
 
 
+def test_a_name_that_a_reply_gives_may_be_there_already() -> None:
+    template = Template({"o": {"a": 1, "{{ content }}": 2}}, "response_format", lenient=True, fixed_keys=True)
+    assert template.render({"content": "a"}) == {"o": {"a": 2}}
+
+
 @pytest.mark.parametrize("number", [b"9" * 5_000, b"1e99999", b"1.10"])
 def test_a_text_with_control_blocks_keeps_every_digit_of_a_row_s_number(number: bytes) -> None:
     row = numbers.loads(b'{"n":' + number + b"}")
